@@ -93,7 +93,9 @@ def python_blocks() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "code"), python_blocks())
 def test_the_python_of_docs_runs(page: str, code: str) -> None:
-    exec(compile(code, page, "exec"), {})
+    names: dict[str, object] = {}
+    exec(compile(code, page, "exec"), names)
+    assert "dw" in names
 
 
 def test_the_options_in_docs_exist() -> None:

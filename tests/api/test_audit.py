@@ -6,6 +6,7 @@ import csv
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.utils.data import TensorDataset
@@ -348,3 +349,13 @@ def test_what_cannot_be_cleaned_says_so():
     result = dw.audit(labels=labels, probs=[[0.9, 0.1], [0.1, 0.9]] * 20)
     with pytest.raises(ArgumentError, match="arrays alone"):
         result.apply()
+
+
+def test_how_likely_each_label_is_wrong_is_in_a_file(tmp_path):
+    train, _ = dw.load("digits", limit=200)
+    run = tmp_path / "run"
+    audit = dw.audit(train, run=run, epochs=12, model="mlp", recipe=dw.Recipe(precision="fp32", lr=0.05, batch=32))
+    table = pq.read_table(run / "learning.parquet").to_pydict()
+    assert table["id"] == [train.id_of(i) for i in range(len(train))]
+    assert table["p_wrong"] == pytest.approx(audit.p_wrong.tolist(), abs=1e-6, nan_ok=True)
+    assert set(table["suggested_label"]) <= {*train.classes, None}

@@ -26,6 +26,7 @@ def test_plan_prints_the_advice_and_the_pilots_and_writes_a_page(call, tmp_path)
 def test_time_that_is_too_short_is_said(call, tmp_path):
     out = call("plan", "digits", "--epochs", 4, "--at-most", "0.01s", "--out", tmp_path, *QUICK).stdout
     assert "Nothing can be promised" in out
+    assert "loses, points" not in out  # no table of nothing
     assert "--at-most" in out
 
 

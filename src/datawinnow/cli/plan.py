@@ -66,8 +66,10 @@ def plan(
         if sentence:
             screen.print(sentence)
             screen.print()
-    screen.table(["training", "of", "share", "error, %", "loses, points"], route_lines(result))
-    screen.print()
+    lines = route_lines(result)
+    if lines:
+        screen.table(["training", "of", "share", "error, %", "loses, points"], lines)
+        screen.print()
     page = [("report", str(result.report))] if result.report is not None else []
     screen.rows([("plan", str(result.folder / "plan.json")), *page])
 

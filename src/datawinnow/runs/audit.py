@@ -458,6 +458,16 @@ def out_of_fold_probs(
     return probs
 
 
+def _label_columns(result: Audit) -> dict[str, Any]:
+    """Of every training example its id, and where labels were compared how likely its label is wrong."""
+    columns: dict[str, Any] = {"id": example_ids(result.train)}
+    if result.errors is not None:
+        names = list(result.metadata["classes"])
+        columns["p_wrong"] = result.errors.p_wrong.float().numpy()
+        columns["suggested_label"] = [names[i] if i >= 0 else None for i in result.errors.suggested.tolist()]
+    return columns
+
+
 def write_audit(
     result: Audit, folder: Path, *, p_label: Tensor | None = None, csv: bool = False, cost: Cost | None = None
 ) -> list[Path]:
@@ -482,7 +492,7 @@ def write_audit(
     splits = {"train": result.train} | ({} if result.test is None else {"test": result.test})
     written.append(write_issue_examples(folder, result.issues, splits, fingerprint))
     if p_label is not None:
-        written.append(write_learning(folder, p_label, fingerprint))
+        written.append(write_learning(folder, p_label, fingerprint, _label_columns(result)))
     if csv:
         written.append(folder / CSV_FILE)
         write_issues_csv(written[-1], result.issues)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,22 @@ def write_issue_examples(folder: Path, table: IssueTable, splits: Mapping[str, A
     return path
 
 
-def write_learning(folder: Path, p_label: Tensor, fingerprint: str) -> Path:
-    """Write the mean and the standard deviation over epochs of ``p_label`` (epochs, n), for the data map.
+def write_learning(
+    folder: Path, p_label: Tensor, fingerprint: str, labels: Mapping[str, Sequence[Any] | np.ndarray] | None = None
+) -> Path:
+    """Write what is known of every training example, a row each, in order; the data map shows it.
+
+    Args:
+        folder: to write into.
+        p_label: (epochs, n) as recorded: its mean and its standard deviation over the epochs are written.
+        fingerprint: of the dataset.
+        labels: further columns by name, (n,) each, such as the probability that the label is wrong.
 
     Returns:
         The file.
     """
     mean, std = moments(p_label)
-    columns = {"p_mean": mean.float().numpy(), "p_std": std.float().numpy()}
+    columns = {**(labels or {}), "p_mean": mean.float().numpy(), "p_std": std.float().numpy()}
     write_table(folder / LEARNING_FILE, pa.table(columns), {"fingerprint": fingerprint})
     return folder / LEARNING_FILE
 
