@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+import datawinnow as dw
 from datawinnow.core.decisions import Decision, Decisions, write_decisions
-from datawinnow.core.errors import DataError
+from datawinnow.core.errors import ArgumentError, DataError
 from datawinnow.data import load, write_kept
 from datawinnow.data.decisions import apply_decisions
 from tests.data.test_write_splits import LAYOUTS, NAMES, make, make_labelled
@@ -126,3 +128,15 @@ def test_all_dropped_no_test_split_and_ids_that_several_have():
     twice = train.subset(torch.tensor([0, 1, 1]))
     with pytest.raises(DataError, match="ids that several examples have"):
         apply_decisions(twice, None, Decisions((Decision(train.id_of(1), "train", "drop"),)))
+
+
+def test_kept_examples_are_known_in_the_users_own_data_after_relabelling(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    np.savez(tmp_path / "b.npz", x=x + 1, y=y)
+    (tmp_path / "d.csv").write_text("id,action\n1,drop\n2,relabel:1\n5,relabel:0\n")
+    train, _ = load(tmp_path / "a.npz", test=tmp_path / "b.npz", decisions=tmp_path / "d.csv")
+    kept = dw.Kept(train, dw.Selection.everything(len(train)))
+    assert kept.indices_in((x, y)).tolist() == [0, *range(2, 12)]
+    with pytest.raises(ArgumentError, match="another one, or in another order"):
+        kept.indices_in((x, y[::-1].copy()))

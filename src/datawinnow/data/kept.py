@@ -11,6 +11,8 @@ from torch import Tensor
 from datawinnow.core import check
 from datawinnow.core.errors import ArgumentError
 from datawinnow.core.selection import Selection
+from datawinnow.data.decisions import labels_in_source
+from datawinnow.data.examples import Origin
 from datawinnow.data.fingerprint import labels_of
 from datawinnow.data.source_positions import SourceRows, is_of_folder, num_source_rows, source_rows
 
@@ -91,7 +93,10 @@ class Kept:
         return self._source_rows().positions_in(dataset)
 
     def _source_rows(self) -> SourceRows:
-        labels = labels_of(self.dataset)
+        origin = getattr(self.dataset, "origin", None)
+        # those of before decisions, as the user's own dataset has them
+        has_decisions = isinstance(origin, Origin) and origin.labels is not None
+        labels = labels_in_source(self.dataset) if has_decisions else labels_of(self.dataset)
         index = self.selection.index
         if labels is None:
             read = [int(self.dataset[i][1]) for i in index.tolist()]
