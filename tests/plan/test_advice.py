@@ -215,3 +215,20 @@ def test_what_is_not_paid_back_or_extrapolated_is_said():
     assert advice.chosen.route.name == "cheaper"
     assert advice.chosen.share > 0.5
     assert "pilots end at 50%" in advice_sentence(advice, 30, 10_000)
+
+
+def test_what_is_nearest_loses_least_however_sure_it_is():
+    # the errors of the first fall in no curve, so that anything may be lost; the second loses 4 points for sure
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(0, 0.001, 3) for _ in range(7)]
+    steep = dict(
+        zip(SHARES, [(e + n).tolist() for e, n in zip((0.90, 0.85, 0.40), noise[:3], strict=True)], strict=True)
+    )
+    level = dict(
+        zip(SHARES, [(e + n).tolist() for e, n in zip((0.22, 0.18, 0.14), noise[3:6], strict=True)], strict=True)
+    )
+    routes = [Route("random", "steep", "examples", steep), Route("shorter", "level", "epochs", level)]
+    advice = advise(routes, (0.10 + noise[6]).tolist(), n=100, max_drop=0.001, pilots_cost=8)
+    assert advice.chosen is None
+    assert "Nearest to it is level" in advice_sentence(advice, 30, 100)
+    assert max(curve.drops.max() for curve in advice.curves) <= 1  # no accuracy falls by more than all of it

@@ -197,7 +197,8 @@ def advise(
         _route_curve(
             route,
             *fitted[route.name],
-            full_errors - misses[route.name],
+            full_errors,
+            misses[route.name],
             max_drop,
             confidence,
             has_full=full is not None,
@@ -303,6 +304,7 @@ def _route_curve(
     curve: ScalingCurves,
     replicates: ScalingCurves,
     full_errors: Floats,
+    misses: Floats,
     max_drop: float,
     confidence: float,
     *,
@@ -311,7 +313,8 @@ def _route_curve(
     measured = sorted(route.errors)
     first = math.ceil(100 * measured[0] - 1e-9)
     shares = np.arange(first, 101) / 100
-    drops = replicates.at(shares) - full_errors[:, None]
+    # what is added for the misfit may leave the range of errors
+    drops = np.clip(replicates.at(shares) + misses[:, None], 0, 1) - full_errors[:, None]
     kept = (drops <= max_drop).mean(0) >= confidence
     # the smallest share from which on all keep it
     broken = np.flatnonzero(~kept)
@@ -332,7 +335,7 @@ def advice_sentence(advice: PlanAdvice, epochs: int, n: int) -> str:
     within = f"within {limit:g} point{'' if limit == 1 else 's'} of the full training"
     pilots = f"the pilots cost {_times(advice.pilots_cost)} full training"
     if advice.chosen is None or advice.chosen.share is None:
-        nearest = max(advice.curves, key=lambda one: one.confidence_at(_cheap_share(one), advice.max_drop))
+        nearest = min(advice.curves, key=lambda one: one.drop_at(_cheap_share(one))[0])
         share = _cheap_share(nearest)
         median, low, high = nearest.drop_at(share)
         return (
