@@ -332,6 +332,8 @@ BENCH: list[Row] = [
         "race/rows.jsonl",
     ),
     ("race auto", f"race {FEW} --budget 3 --policy-option noisy=true --jobs 1 --out auto", "auto/rows.jsonl"),
+    ("audit", f"audit {DIGITS} --epochs 10 --run audited", "audited/issues.parquet audited/learning.parquet"),
+    ("plan", f"plan {DIGITS} --epochs 8 --folds 2 --max-drop 5 --out plan", "plan/plan.json plan/fold-1/rows.jsonl"),
     ("demo", "demo --jobs 1 --out demo", "demo/rows.jsonl demo/prune/selection.parquet demo/report.html"),
     ("report of a bench", "report grid --out page.html", "page.html"),
 ]

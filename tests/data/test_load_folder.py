@@ -291,7 +291,7 @@ def test_hidden_and_other_files_are_left_out_and_told(tmp_path):
     train, test = load(tmp_path)
     assert len(train) == 6
     assert len(test) == 4
-    assert any(n.startswith("1 files below") for n in train.notes)
+    assert any(n.startswith("1 file below") for n in train.notes)
     assert any("val is not used: test is the test split" in n for n in train.notes)
 
 
