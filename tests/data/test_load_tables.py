@@ -95,10 +95,13 @@ class TestDialects:
         seconds = []
         for n in (1000, 4000):
             (tmp_path / "q.csv").write_text("text,label\n" + 'good words","1\n' * n)
-            start = time.process_time()
-            with pytest.raises(DataError, match="quote that opens in it is not closed"):
-                load(tmp_path / "q.csv")
-            seconds.append(time.process_time() - start)
+            tries = []
+            for _ in range(3):  # the least of three: other threads of the process count too
+                start = time.process_time()
+                with pytest.raises(DataError, match="quote that opens in it is not closed"):
+                    load(tmp_path / "q.csv")
+                tries.append(time.process_time() - start)
+            seconds.append(min(tries))
         assert seconds[1] < 8 * seconds[0] + 0.5
 
     def test_the_width_is_that_of_most_records(self, tmp_path):
