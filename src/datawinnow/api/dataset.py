@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +205,23 @@ def dataset_of_run(
     if not isinstance(data, (str, Path)):
         load = LoadOptions(standardise=load.standardise)
     return open_dataset(data, load=load, progress=progress, log=log)
+
+
+def results_folder(out: Path | str | None, verb: str, data: Any, splits: Splits) -> Path:
+    """The folder of a verb's results: ``out``, for DATA ``runs/<verb>-<name>``, else a new temporary folder.
+
+    Args:
+        out: the folder that the user named.
+        verb: as ``"race"``.
+        data: what the user gave.
+        splits: what was read.
+    """
+    if out is not None:
+        return Path(out)
+    if splits.load is None and not getattr(data, "name", None):
+        # the name of a class would put the results of different datasets into one folder
+        return Path(tempfile.mkdtemp(prefix=f"datawinnow-{verb}-"))
+    return RUNS / f"{verb}-{splits.train.name}"
 
 
 def run_path(run: Path | str | None, splits: Splits, suffix: str = "") -> Path | None:

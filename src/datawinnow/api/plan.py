@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datawinnow.api.dataset import RUNS, open_dataset, require_two_classes
+from datawinnow.api.dataset import open_dataset, require_two_classes, results_folder
 from datawinnow.api.race import are_large_images, default_size_schedule
 from datawinnow.api.train import described, recommended
 from datawinnow.core.bars import with_progress
@@ -150,7 +149,7 @@ def plan(
     if cheaper is not None:
         label = cheaper.pop("label")
         specs.append(RouteSpec(CHEAPER_RUN, "epochs", cheaper, ends_at_full=False, label=label))
-    folder = _folder(out, splits.load is None and not getattr(data, "name", None), info.name)
+    folder = results_folder(out, "plan", data, splits)
     network = None if model is None or isinstance(model, str) else model
     fields = {key: value for key, value in vars(recipe).items() if value is not None and key != "size_schedule"}
 
@@ -256,13 +255,6 @@ def cheaper_training(
         method["train"] = {"size_schedule": sizes}
     label = f"all the data, {' and '.join(words)}"
     return {**method, "label": label}
-
-
-def _folder(out: Path | str | None, is_unnamed: bool, name: str) -> Path:
-    if out is not None:
-        return Path(out)
-    # the name of a class would put the plans of different datasets into one folder
-    return Path(tempfile.mkdtemp(prefix="datawinnow-plan-")) if is_unnamed else RUNS / f"plan-{name}"
 
 
 def _labels_sentence(advice: PlanAdvice | None) -> str:

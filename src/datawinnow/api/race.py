@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from datawinnow.api.dataset import RUNS, open_dataset, require_two_classes
+from datawinnow.api.dataset import open_dataset, require_two_classes, results_folder
 from datawinnow.api.train import described, noisy_option, recommended
 from datawinnow.core.bars import with_progress
 from datawinnow.core.chance import rows_sentence, warn_of_learning
@@ -265,13 +264,7 @@ def race(
             "seeds": list(range(seeds)),
         },
     )
-    if out is not None:
-        folder = Path(out)
-    elif splits.load is None and not getattr(data, "name", None):
-        # the name of a class would put the races of different datasets into one folder
-        folder = Path(tempfile.mkdtemp(prefix="datawinnow-race-"))
-    else:
-        folder = RUNS / f"race-{info.name}"
+    folder = results_folder(out, "race", data, splits)
     if trial is not None:
         folder /= f"{TRIAL_FOLDER}-{epochs}"
     in_process = splits.load is None or network is not None
