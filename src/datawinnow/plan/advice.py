@@ -361,8 +361,8 @@ def advice_sentence(advice: PlanAdvice, epochs: int, n: int) -> str:
     if advice.has_full and chosen.is_extrapolated:
         unseen = f" Its pilots end at {max(chosen.route.errors):.0%}: what it loses at {share:.0%} is extrapolated."
     return (
-        f"{action}. It stays {within} with {CONFIDENCE:.0%} confidence (it loses {_points_text(median, low, high)}) "
-        f"and costs {advice.cost:.0%} of it; {pilots}, {paid}.{unseen}"
+        f"{action}. Its mean accuracy stays {within} with {CONFIDENCE:.0%} confidence (it loses "
+        f"{_points_text(median, low, high)}) and costs {advice.cost:.0%} of it; {pilots}, {paid}.{unseen}"
     )
 
 
