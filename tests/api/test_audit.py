@@ -359,3 +359,19 @@ def test_how_likely_each_label_is_wrong_is_in_a_file(tmp_path):
     assert table["id"] == [train.id_of(i) for i in range(len(train))]
     assert table["p_wrong"] == pytest.approx(audit.p_wrong.tolist(), abs=1e-6, nan_ok=True)
     assert set(table["suggested_label"]) <= {*train.classes, None}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": 3}, "`seed=`"),
+        ({"epochs": 5}, "`epochs=`"),
+        ({"recipe": dw.Recipe(lr=0.3, batch=16)}, "`batch=`, `lr=`"),
+    ],
+)
+def test_a_run_is_trained_already(tmp_path, options, message):
+    train, _ = dw.load("digits", limit=60)
+    recipe = dw.Recipe(precision="fp32")
+    dw.record(train, epochs=2, model="mlp", recipe=recipe, run=tmp_path / "run")
+    with pytest.raises(ArgumentError, match=message):
+        dw.audit(tmp_path / "run", **options)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from datawinnow.train.build import Model
 
 
+AUDIT_EPOCHS = 30
+"""Epochs of a recording for an audit."""
+
+
 @with_progress
 def audit(
     train: Any = None,
@@ -34,7 +38,7 @@ def audit(
     recorder: Recorder | None = None,
     test: Any = None,
     engine: Literal["datawinnow", "cleanlab"] = "datawinnow",
-    epochs: int = 30,
+    epochs: int = AUDIT_EPOCHS,
     model: Model = None,
     model_options: Mapping[str, Any] | None = None,
     recipe: Recipe | None = None,
@@ -67,7 +71,7 @@ def audit(
             its own, another DATA.
         engine: how labels are compared: ``"datawinnow"`` by the recording, ``"cleanlab"`` by confident learning of
             cleanlab on out-of-fold probabilities, which take five more trainings.
-        epochs: epochs recorded: passes over all the data. A run folder has its own.
+        epochs: epochs recorded: passes over all the data. A run folder has its own, and refuses others.
         model: network; by default chosen by the shape of the examples.
         model_options: its options.
         recipe: how to train.
@@ -113,27 +117,50 @@ def audit(
             # the audit is of all the data, and what the file says is done afterwards
             load = replace(load or LoadOptions(), decisions=None)
             read_decisions(decisions)
-    result = _audit(
-        train,
-        labels,
-        probs,
-        features,
-        classes,
-        recorder,
-        test,
-        engine,
-        epochs,
-        model,
-        model_options,
-        recipe,
-        seed,
-        load,
-        run,
-        csv,
-        report,
-        progress,
-        log,
-    )
+    if labels is not None:
+        if train is not None or recorder is not None or test is not None:
+            raise ArgumentError("labels= stands in place of a dataset: leave train, recorder and test out")
+        result = _of_arrays(labels, probs, features, classes, engine, seed)
+    elif train is None:
+        raise ArgumentError("give a dataset, DATA, a run folder, or labels= with probs= or features=")
+    elif classes is not None:
+        raise ArgumentError("classes= goes with labels=; a dataset has its own")
+    elif recorder is not None:
+        splits = open_dataset(train, test=test, load=load, recipe=recipe, progress=progress, log=log)
+        result = _of_recorder(splits, recorder, model, {"probs": probs, "features": features}, engine, seed)
+    elif probs is not None and engine != "cleanlab":
+        raise ArgumentError("probs= goes with labels=, recorder= or engine='cleanlab'; a recording makes its own")
+    else:
+        folder = _run_folder(train)
+        with ExitStack() as scratch:
+            if folder is not None:
+                if run is not None:
+                    raise ArgumentError("`run=` is of a new recording; the audit of a run is written into its folder")
+                _check_read_as_recorded(load or LoadOptions())
+                _check_trained_as_recorded(epochs, seed, recipe)
+                if test is not None:
+                    raise ArgumentError("the data of a run are read as they were recorded: leave `test=` out")
+                splits = dataset_of_run(folder, progress=progress, log=log)
+                folder.check_dataset(splits.train)
+            else:
+                from datawinnow.core.lock import only_writer
+                from datawinnow.runs.record import RecordSettings, begin_run, run_recording
+                from datawinnow.train import Recipe
+
+                settings = RecordSettings(epochs, recipe=recipe or Recipe())
+                splits = open_dataset(
+                    train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log
+                )
+                if not splits.train.classes:
+                    raise ArgumentError("an audit compares classes, and the dataset has none")
+                path = run_path(run, splits)
+                path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
+                scratch.enter_context(only_writer(path, option="run", who="another command"))
+                network = {"model": model, "model_options": model_options}
+                setup = begin_run(splits.train, path, seed=seed, load=splits.stored_load, log=log, **network)  # type: ignore[arg-type]
+                folder = run_recording(setup, settings, test=splits.test, progress=progress, log=log)
+            result = _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
+            _write_page(folder.path, report)
     if apply is not None:
         result.apply(apply, decisions=decisions, log=log)
     return result
@@ -144,71 +171,6 @@ def _write_page(folder: Path, report: bool | Path | str) -> None:
 
     if report:
         write_audit_page(folder, None if report is True else report)
-
-
-def _audit(
-    train: Any,
-    labels: Any,
-    probs: Any,
-    features: Any,
-    classes: Sequence[str] | None,
-    recorder: Recorder | None,
-    test: Any,
-    engine: Any,
-    epochs: int,
-    model: Model,
-    model_options: Mapping[str, Any] | None,
-    recipe: Recipe | None,
-    seed: int,
-    load: LoadOptions | None,
-    run: Path | str | None,
-    csv: bool,
-    report: bool | Path | str,
-    progress: Progress | None,
-    log: Callable[[str], None] | None,
-) -> Audit:
-    """`audit` without what is done about it."""
-    if labels is not None:
-        if train is not None or recorder is not None or test is not None:
-            raise ArgumentError("labels= stands in place of a dataset: leave train, recorder and test out")
-        return _of_arrays(labels, probs, features, classes, engine, seed)
-    if train is None:
-        raise ArgumentError("give a dataset, DATA, a run folder, or labels= with probs= or features=")
-    if classes is not None:
-        raise ArgumentError("classes= goes with labels=; a dataset has its own")
-    if recorder is not None:
-        splits = open_dataset(train, test=test, load=load, recipe=recipe, progress=progress, log=log)
-        return _of_recorder(splits, recorder, model, {"probs": probs, "features": features}, engine, seed)
-    if probs is not None and engine != "cleanlab":
-        raise ArgumentError("probs= goes with labels=, recorder= or engine='cleanlab'; a recording makes its own")
-    folder = _run_folder(train)
-    with ExitStack() as scratch:
-        if folder is not None:
-            if run is not None:
-                raise ArgumentError("`run=` is of a new recording; the audit of a run is written into its folder")
-            _check_read_as_recorded(load or LoadOptions())
-            if test is not None:
-                raise ArgumentError("the data of a run are read as they were recorded: leave `test=` out")
-            splits = dataset_of_run(folder, progress=progress, log=log)
-            folder.check_dataset(splits.train)
-        else:
-            from datawinnow.core.lock import only_writer
-            from datawinnow.runs.record import RecordSettings, begin_run, run_recording
-            from datawinnow.train import Recipe
-
-            settings = RecordSettings(epochs, recipe=recipe or Recipe())
-            splits = open_dataset(train, test=test, load=load, model=model, recipe=recipe, progress=progress, log=log)
-            if not splits.train.classes:
-                raise ArgumentError("an audit compares classes, and the dataset has none")
-            path = run_path(run, splits)
-            path = path or Path(scratch.enter_context(tempfile.TemporaryDirectory(prefix="datawinnow-"))) / "run"
-            scratch.enter_context(only_writer(path, option="run", who="another command"))
-            network = {"model": model, "model_options": model_options}
-            setup = begin_run(splits.train, path, seed=seed, load=splits.stored_load, log=log, **network)  # type: ignore[arg-type]
-            folder = run_recording(setup, settings, test=splits.test, progress=progress, log=log)
-        result = _of_run(splits, folder, probs, features, model, model_options, engine, csv, progress, log)
-        _write_page(folder.path, report)
-        return result
 
 
 def _check_read_as_recorded(load: LoadOptions) -> None:
@@ -226,6 +188,24 @@ def _check_read_as_recorded(load: LoadOptions) -> None:
         )
     names = [f"`{item.name}=`" for item in fields(load) if getattr(load, item.name) != getattr(default, item.name)]
     raise ArgumentError(f"the data of a run are read as they were recorded: leave {', '.join(names)} out")
+
+
+def _check_trained_as_recorded(epochs: int, seed: int, recipe: Recipe | None) -> None:
+    """Refuse options of training for a run folder, whose network is trained already.
+
+    Raises:
+        ArgumentError: naming those that were given.
+    """
+    from datawinnow.train import Recipe
+
+    default = Recipe()
+    changed = {"epochs": epochs != AUDIT_EPOCHS, "seed": seed != 0}
+    for name, value in vars(recipe or default).items():
+        # where it is computed, not what is
+        changed[name] = name not in ("device", "workers", "precision", "channels_last") and value != vars(default)[name]
+    names = [f"`{name}=`" for name, is_changed in changed.items() if is_changed]
+    if names:
+        raise ArgumentError(f"the network of a run is trained already: leave {', '.join(names)} out, or audit the data")
 
 
 def _of_arrays(labels: Any, probs: Any, features: Any, classes: Sequence[str] | None, engine: Any, seed: int) -> Audit:
